@@ -85,17 +85,19 @@ def _judge_in_words(results: dict[str, Any]) -> str:
     """The totals by the judge and by the rules, and where they part, by kind of question, too."""
     found, facts = results["rules_and_judge"], results["judge"]
     low, high = (f"{100 * end:+.1f}" for end in found["difference"]["ci95"])
-    kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
+    agreement = "" if found["agreement"] is None else f"; agreement {found['agreement']:.1%}"
+    agreement += "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
+    some = "counted" if found["agreement"] is None else "with both verdicts"
     unscored = f", {found['unscored']:,} of them without a verdict" if found["unscored"] else ""
     lines = [
         f"  by {facts['model']} {100 * found['judge']['value']:.1f}, by the rules ({facts['rules']}) "
-        f"{100 * found['rules']['value']:.1f} of the {found['answers']:,} answers with both verdicts; asked "
+        f"{100 * found['rules']['value']:.1f} of the {found['answers']:,} answers {some}; asked "
         f"about {found['asked']:,}{unscored}",
         f"  judge - rules: {100 * found['difference']['value']:+.1f} points, 95% interval {low} to {high}, "
         "paired by question",
         f"  of {found['answers']:,} answers right by both {found['both_right']:,}, by the rules alone "
         f"{found['only_rules_right']:,}, by the judge alone {found['only_judge_right']:,}, by neither "
-        f"{found['neither_right']:,}; agreement {found['agreement']:.1%}{kappa}",
+        f"{found['neither_right']:,}{agreement}",
     ]
     for column, kinds in found["kinds"].items():
         if len(kinds) > PRINTED_KINDS:

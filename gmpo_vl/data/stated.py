@@ -13,8 +13,9 @@ _LEAD = re.compile(
     rf"(?<![A-Za-z]){_NAMED}(?:\s*(?:\*\*)?\s*[:：=]|\s+[-–—]\s)\s*"
     rf"|\b{_NAMED}(?:\s+to\s+th(?:e|is)\s+\w+)?\s+(?:is|are|would be|should be|must be)\b\s*[:：]?\s*"
     r"|(?<![A-Za-z])(?=(?:option|choice)\s+\(?[A-Z]\)?\s+is\s+(?:the\s+)?(?:correct|right)\b)"
+    rf"|^[ \t]*(?:#{{1,6}}[ \t]*|\*\*|\[)?{_NAMED}[ \t]*(?:\*\*|\])?[ \t]*\n\s*"  # a heading
     r"|(?:故|应|所以)选(?:择|项[是为])?\s?[:：]?\s*|(?:正确)?(?:答案(?:选项)?|选项)\s?[是为:：]\s?[:：]?\s*",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 # How a sentence goes on that is about the answer, and does not say it.
 _NO_ANSWER = re.compile(

@@ -58,6 +58,9 @@ _ABOUT_THE_FORM = frozenset(
 )
 _MENTION_MAX = 300  # characters after the answer's box or tag
 _ANSWER_LINE = re.compile(r"<answer>\s{0,8}:\s{0,8}(?:<<)?", re.IGNORECASE)  # as We-Math asks for
+# What decoding may leave of a chat format, and a model's own marks around its answer, which GLM writes.
+_END_OF_TURN = re.compile(r"(?:\s*<\|(?:im_end|endoftext|eot_id|end|user)\|>)+\s*\Z")
+_BOX_TOKENS = re.compile(r"<\|begin_of_box\|>\s*(.*?)\s*<\|end_of_box\|>", re.DOTALL)
 _LONGEST_LINE = 300  # characters of a response that is nothing but an answer
 _LOOKED_AT = 4_000  # characters at a response's end, where an answer is stated
 
@@ -176,8 +179,12 @@ def answer_anywhere(response: str) -> Extracted:
     (data/stated.py), or a response of one line as it stands.
 
     What is thought before `</think>` states no answer, and a thought that does not end is a response that
-    was cut off. `<Answer>:`, as We-Math asks for, is `Answer:`.
+    was cut off. `<Answer>:`, as We-Math asks for, is `Answer:`. GLM's box tokens are a box.
     """
+    if "|>" in response:
+        response = _END_OF_TURN.sub("", response)
+        if marked := _BOX_TOKENS.findall(response):
+            return Extracted(marked[-1]) if marked[-1] else Extracted(None, "no_answer")
     if last_start(response, len(response)) >= 0:
         return last_box(response)
     if ">" in response and _ANSWER_LINE.search(response):

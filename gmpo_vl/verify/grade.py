@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.answers import LETTERS, encode_answer
 from gmpo_vl.data.formats.text import open_text
 from gmpo_vl.storage.files import whole_file
 from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
@@ -253,7 +253,7 @@ def _checked(row: Any, number: int) -> dict[str, Any]:
 
 def _with_choices(row: dict[str, Any]) -> Any:
     """The row's gold; an object as its JSON text, and with the texts of `choices` where they stand beside it.
-    Raises ValueError for choices that are no texts."""
+    Raises ValueError for choices that are no texts, and a letter that is none of theirs."""
     gold, choices = row["gold"], row.get("choices")
     if isinstance(gold, dict):
         return json.dumps(gold, ensure_ascii=False) if "gold" in gold else gold
@@ -261,11 +261,12 @@ def _with_choices(row: dict[str, Any]) -> Any:
         return gold
     if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
         raise ValueError(f"its `choices` are {json.dumps(choices)[:60]}, not a list of texts")
-    return (
-        gold
-        if isinstance(gold, str) and gold.lstrip().startswith("{")
-        else encode_answer(gold, choices=choices)
-    )
+    if not isinstance(gold, str):
+        return encode_answer(gold, choices=choices)
+    letter = gold.strip(" ().")
+    if letter in tuple(LETTERS[len(choices) :]) and letter not in choices:
+        raise ValueError(f"the gold {gold!r} names none of its {len(choices)} choices")
+    return gold if gold.lstrip().startswith("{") else encode_answer(gold, choices=choices)
 
 
 def read_gold(value: Any) -> Gold:

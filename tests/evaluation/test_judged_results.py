@@ -184,6 +184,9 @@ def test_only_what_the_rules_refuse_is_asked_about_where_that_is_wished(judge, i
     results = of(imported).results()
     table = results["rules_and_judge"]
     assert (table["asked"], table["only_rules_right"], table["only_judge_right"]) == (2, 0, 1)
+    assert (table["agreement"], table["kappa"]) == (None, None), "nobody asked about the others"
+    assert "agreement is not known" in (of(imported).folder / "result.html").read_text()
+    assert "agreement" not in printed
     assert results["pass@1"] == pytest.approx(4 / 5)
     assert "the judge could add right ones, and take none away" in printed
     assert ["judge" in s.reward for s in of(imported).samples()] == [False, False, False, True, True]

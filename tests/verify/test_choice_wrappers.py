@@ -265,6 +265,19 @@ def test_a_chinese_reason_on_the_line_is_no_part_of_the_answer(said):
     assert answer_anywhere(said).text == "C"
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["### Final Answer\nC", "**Answer**\n\nC", "I see a bird.\n\n# Answer\nC.", "Answer\nC",
+     "The answer is C.<|im_end|>", "It is so.\n<|begin_of_box|>C<|end_of_box|>", "[Answer]\nC"],
+)  # fmt: skip
+def test_headings_and_marks_of_a_chat_format_state_an_answer(said):
+    assert answer_anywhere(said).text == "C"
+
+
+def test_an_empty_box_of_tokens_is_no_answer():
+    assert answer_anywhere("The answer is C. <|begin_of_box|><|end_of_box|>").problem == "no_answer"
+
+
 def test_a_thought_that_does_not_end_begins_its_response():
     assert answer_anywhere("<think>Perhaps the answer is A").problem == "truncated"
     assert (

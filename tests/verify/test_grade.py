@@ -52,12 +52,14 @@ def test_choices_beside_a_gold_count_and_a_gold_may_be_an_object(tmp_path):
         {"gold": ["3", "C"], "choices": options, "response": r"\boxed{(C)}"},
         {"gold": "5", "choices": [], "response": r"\boxed{5}"},
         {"gold": "C", "choices": "123", "response": r"\boxed{C}"},
+        {"gold": "Z", "choices": options, "response": r"\boxed{Z}"},
     ]
     told: list[str] = []
     grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl", tell=told.append)
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [v["correct"] for v in out] == [False, True, True, True, True]
     assert "line 6: its `choices` are" in told[0]
+    assert "line 7: the gold 'Z' names none of its 3 choices" in told[1]
 
 
 def test_columns_that_grading_has_no_use_for_are_left_alone(tmp_path):

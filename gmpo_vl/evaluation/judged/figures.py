@@ -27,6 +27,8 @@ def rules_and_judge(records: Sequence[SampleRecord], rules: str) -> dict[str, An
     question), and the table of verdicts, of all and of each kind of question.
 
     records: of a judged result, a question's together. rules: the part of their scores that the rules gave.
+    Where the judge was not asked about all of them, since the rules call some right, those count as right by
+    both, and `agreement` and `kappa` are None: nobody knows what it would have said.
     Raises ValueError where no answer has a verdict of the judge.
     """
     having = [record for record in records if record.outcome != "unscored"]
@@ -40,9 +42,10 @@ def rules_and_judge(records: Sequence[SampleRecord], rules: str) -> dict[str, An
         return float(record.correct)
 
     found = compared(having, by_rules, by_judge)
+    all_asked = all(JUDGE in record.reward for record in having)
     kinds = {
         column: {
-            name: _in_words(table_of([r for group in groups for r in group], by_rules, by_judge))
+            name: _in_words(table_of([r for group in groups for r in group], by_rules, by_judge), all_asked)
             for name, groups in values.items()
         }
         for column, values in by_column(list(by_question(having).values())).items()
@@ -52,8 +55,8 @@ def rules_and_judge(records: Sequence[SampleRecord], rules: str) -> dict[str, An
         "asked": sum(JUDGE in record.reward for record in having) + unscored,
         "unscored": unscored,
         "questions": found.questions,
-        **_in_words(found.table),
-        "kappa": found.table.kappa,
+        **_in_words(found.table, all_asked),
+        "kappa": found.table.kappa if all_asked else None,
         "rules": shown(found.first),
         "judge": shown(found.second),
         "difference": shown(found.difference),
@@ -61,9 +64,9 @@ def rules_and_judge(records: Sequence[SampleRecord], rules: str) -> dict[str, An
     }
 
 
-def _in_words(table: Table) -> dict[str, Any]:
+def _in_words(table: Table, all_asked: bool) -> dict[str, Any]:
     counts = {_NAMES[key]: count for key, count in asdict(table).items()}
-    return {"answers": table.answers, **counts, "agreement": table.agreement}
+    return {"answers": table.answers, **counts, "agreement": table.agreement if all_asked else None}
 
 
 def notes_of_judge(plan: dict[str, Any]) -> list[str]:
